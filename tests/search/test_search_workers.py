@@ -138,9 +138,10 @@ def test_a_dead_worker_is_noticed_and_its_children_are_killed(tmp_path: Path) ->
 
 
 def test_evaluations_that_cannot_be_pickled(tmp_path: Path) -> None:
-    for evaluate in (lambda text: 0.0, HoldsFile(open(os.devnull))):  # noqa: SIM115
-        with pytest.raises(WorkerError, match=r"cannot be sent to other processes: .*Expected a function at the top level"):
-            search(SPACE, evaluate, Learner(SPACE), 3, out=tmp_path / "run", workers="process:1", quiet=True)
+    with open(os.devnull) as file:
+        for evaluate in (lambda text: 0.0, HoldsFile(file)):
+            with pytest.raises(WorkerError, match=r"cannot be sent to other processes: .*Expected a function at the top level"):
+                search(SPACE, evaluate, Learner(SPACE), 3, out=tmp_path / "run", workers="process:1", quiet=True)
     with pytest.raises(WorkerError, match=r"cannot be loaded in another process: ValueError: .*no number"):
         search(SPACE, Unloadable(), Learner(SPACE), 3, workers="process:2", quiet=True)
     # The folder is not spoilt: with an evaluation that works, it goes on.
