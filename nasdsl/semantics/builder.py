@@ -6,7 +6,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import Feature, Input, Layer, LayerError
 from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
-from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion, StatementExpansion
+from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion, RenamedGroups, StatementExpansion
 from nasdsl.semantics.shared_weights import SharedExpansion
 
 MAX_LAYERS = 25_000
@@ -170,15 +170,9 @@ class LayerBuilder:
         if self._recorded:
             self._recorded[-1].update(dict.fromkeys(taken))
         built, owner = self.applications, len(self.values)
-        around: dict[int, tuple[Group, ...]] = {}  # by id: many values stand in the same groups
-        renamed: dict[int, Group] = {}
+        within = RenamedGroups(lambda name: prefix + name, groups)
         for name, op, kind, span, inner in known.values:
-            if id(inner) not in around:
-                for group in inner:
-                    if id(group) not in renamed:
-                        renamed[id(group)] = group._replace(name=prefix + group.name) if group.kind == "block" else group
-                around[id(inner)] = groups + tuple([renamed[id(group)] for group in inner])
-            self.values.append(Value(prefix + name, op, kind, span, around[id(inner)]))
+            self.values.append(Value(prefix + name, op, kind, span, within.of(inner)))
         indices = operands.copy()
         root = self.root + prefix
         for layer, inputs, feature, path, number, weights in known.steps:
@@ -221,6 +215,10 @@ class LayerBuilder:
             own = application.weights or f"{weights}.{below}"
             built.append(Application(application.layer, inputs, application.feature, name, self.owner, place, own))
         return [NOTHING if i == NOTHING else indices[i] for i in call.results]
+
+    def has_room(self, layers: int, values: int) -> bool:
+        """Whether so many more layers and values are within the limit."""
+        return max(len(self.applications) + layers, len(self.values) + values) <= MAX_LAYERS
 
     def too_many(self, place: Span) -> None:
         """Report that the limit of layers, or of values, is met, once."""

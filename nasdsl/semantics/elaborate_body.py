@@ -45,7 +45,7 @@ from nasdsl.semantics.vocabulary import Block, Op
 from nasdsl.syntax import ast
 
 MAX_STATEMENTS: Final = 20_000
-"""Most statements that `repeat` may expand into."""
+"""Most statements that `repeat` may expand into: fewer than a decoder may have values, which has others too."""
 
 MAX_FAILED_ROUNDS: Final = 200
 """Rounds of a `repeat` with mistakes, after which the others are left out: they would only repeat the mistakes."""

@@ -187,10 +187,11 @@ class CalleeElaborator(ReferenceElaborator):
         target = self.named_target(node.callee, span, settings, is_word=is_word)
         if self.names is not None:
             note_call(self, node.callee, node.callee_span, target, settings=node.settings)
-        if settings:
-            if not is_read:
-                settings = self.settings_of(target, settings)
-            self.note_passed_ops(settings)
+        if not settings:
+            return target
+        if not is_read:
+            settings = self.settings_of(target, settings)
+        self.note_passed_ops(settings)
         return _with_settings(target, settings)
 
     def settings_of(self, target: Target | Slot, settings: tuple[ast.Setting, ...]) -> tuple[ast.Setting, ...]:

@@ -6,7 +6,7 @@ the words that the body sees (width, norm, act, its attributes) and on level and
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
 
 from nasdsl.diagnostics import Span
@@ -155,25 +155,45 @@ def record_block(
         sources = tuple([places[i] for i in inputs])
         steps.append(BlockStep(layer, sources, feature, path[len(prefix) :], owner - added.first_value, below))
     values = []
-    inner: dict[int, tuple[Group, ...]] = {}  # by id: many values stand in the same groups
-    renamed: dict[int, Group] = {}
+    inner = RenamedGroups(lambda name: name.removeprefix(prefix))
     for value in added.values:
         if not value.name.startswith(prefix):
             return None
-        around = value.groups
-        if id(around) not in inner:
-            for group in around[groups:]:
-                if id(group) not in renamed:
-                    renamed[id(group)] = below_prefix(group, prefix)
-            inner[id(around)] = tuple([renamed[id(group)] for group in around[groups:]])
-        values.append(value._replace(name=value.name[len(prefix) :], groups=inner[id(around)]))
+        values.append(value._replace(name=value.name[len(prefix) :], groups=inner.of(value.groups, groups)))
     taken = tuple([path[len(prefix) :] for path in added.taken])
     return BlockExpansion(tuple(steps), tuple(values), tuple([places[i] for i in results]), taken, depth)
 
 
-def below_prefix(group: Group, prefix: str) -> Group:
-    """A group within a block with its name below the prefix of the call: those of blocks have it in their names."""
-    return group._replace(name=group.name.removeprefix(prefix)) if group.kind == "block" else group
+class RenamedGroups:
+    """The groups of values, with the names of those that are calls of blocks changed: they begin with the prefix of the call.
+
+    Many values stand in the same groups, and their tuples are the same objects: each is made once.
+
+    Args:
+        rename: gives the new name.
+        around: groups that stand in front of all of them.
+    """
+
+    def __init__(self, rename: Callable[[str], str], around: tuple[Group, ...] = ()) -> None:
+        self._rename = rename
+        self._around = around
+        self._groups: dict[int, Group] = {}  # by the identity of what they are made of
+        self._tuples: dict[int, tuple[Group, ...]] = {}
+
+    def of(self, groups: tuple[Group, ...], first: int = 0) -> tuple[Group, ...]:
+        """The groups of a value from the `first` one on, renamed. Callers keep what they ask for, and ask with one `first`."""
+        found = self._tuples.get(id(groups))
+        if found is None:
+            found = self._tuples[id(groups)] = self._around + tuple([self._one(group) for group in groups[first:]])
+        return found
+
+    def _one(self, group: Group) -> Group:
+        if group.kind != "block":
+            return group
+        found = self._groups.get(id(group))
+        if found is None:
+            found = self._groups[id(group)] = group._replace(name=self._rename(group.name))
+        return found
 
 
 _E = TypeVar("_E", Expansion, BlockExpansion)

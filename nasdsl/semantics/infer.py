@@ -385,8 +385,7 @@ class Inference(SharedInference):
         if not block.has_slots and NOTHING not in operands and len(set(operands)) == count:
             key = (tuple(words.items()), *[built[i].feature for i in operands])
             known = block.expansions.find(key)
-            is_fit = known is not None and max(first + len(known.steps), first_value + len(known.values)) <= MAX_LAYERS
-            if known is not None and is_fit and self.depth <= known.depth:
+            if known is not None and self.depth <= known.depth and layers.has_room(len(known.steps), len(known.values)):
                 results = layers.replay_block(known, operands, prefix, inner_groups, site)
         if results is None:
             within = self._is_kept
