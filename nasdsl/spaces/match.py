@@ -233,25 +233,23 @@ class _Matcher(ValueMatcher):
                 matcher.words_here = words_at.get(id(found), matcher.words_here)
                 matcher.statement(wanted, found)
 
-        if any(condition != ALWAYS for _, condition in lets) and all(_is_needed(let) for let, _ in lets):
+        in_turns = {let.name for let, condition in lets if condition != ALWAYS}
+        if in_turns and all(_is_needed(let) for let, _ in lets):  # their places tell which turns are there
             trial = self._trial({})
             trial.names = dict(self.names)
             with suppress(NoMatch):  # in a text that has its `let`s elsewhere
-                everything = [s for s in present(found, None) if not isinstance(s, SetWord) or _is_word(s)]
-                wanted_words = [(s, c) for s, c in pairs if not isinstance(s, SetWord) or _is_word(s)]
-                trial.sequence(wanted_words, everything, place, compare)
+                trial.sequence(
+                    [(s, condition) for s, condition in pairs if not isinstance(s, SetWord) or _is_word(s)],
+                    [s for s in present(found, None) if not isinstance(s, SetWord) or _is_word(s)],
+                    place,
+                    compare,
+                )
                 self._adopt(trial)
                 return
-        in_turns = {let.name for let, condition in lets if condition != ALWAYS}
-        self.words(
-            tuple(let for let, _ in lets if let.name not in in_turns),
-            tuple(let for let in written if let.name not in in_turns),
-            place,
-            shared,
-        )
+        certain = tuple(let for let, _ in lets if let.name not in in_turns)
+        self.words(certain, tuple(let for let in written if let.name not in in_turns), place, shared)
         own = [(s, condition) for s, condition in pairs if not isinstance(s, SetWord)]
-        rest = [s for s in present(found, None) if not isinstance(s, SetWord)]
-        self.sequence(own, rest, place, compare)
+        self.sequence(own, [s for s in present(found, None) if not isinstance(s, SetWord)], place, compare)
         if in_turns:  # how many there are is known now, if anything tells it
             there = tuple(let for let, condition in lets if let.name in in_turns and truth(condition, self.known))
             self.words(there, tuple(let for let in written if let.name in in_turns), place, shared)

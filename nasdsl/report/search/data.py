@@ -175,7 +175,7 @@ def read_search(folder: str | Path) -> Search:
 
 
 def _is_folder_name(name: str) -> bool:
-    """Whether it names a folder in another one: a folder from elsewhere leads nowhere but into itself."""
+    """Whether a name is that of a folder in the search's own: `search.json` may come from elsewhere, and name any place."""
     return bool(name) and name != ".." and Path(name).name == name
 
 
