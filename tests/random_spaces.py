@@ -80,7 +80,13 @@ class Choice:
 
 @dataclass(eq=False)
 class Definition:
-    """An op, or a block, with holes in its body; `number` is the attribute of a block."""
+    """An op, or a block, with holes in its body.
+
+    Attributes:
+        before, after: what stands in front of its name and behind its body, as ``op `` and a line end.
+        body: operands and what is behind them.
+        number: the attribute of a block, ``n``.
+    """
 
     before: str
     body: Sequence[Part]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from edited_texts import texts, versions
+from tracked_layer import tracked_layer
 
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source, Span
-from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, primitive
 from nasdsl.lsp.analysis import Analysis
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics import builder, expansion_cache, infer, infer_shared
@@ -212,25 +211,11 @@ def test_a_kept_statement_that_is_too_much_for_the_limit_of_layers(turns: int, m
 
 
 def test_a_custom_layer_is_asked_anew_in_each_version() -> None:
-    inferred = []
-
-    @primitive("tracked")
-    @dataclass(frozen=True, slots=True)
-    class Tracked(CustomLayer):
-        def infer(self, inputs: list[Feature]) -> Feature:  # type: ignore[override]
-            inferred.append(inputs[0])
-            return inputs[0]
-
-        def cost(self, inputs: object, out: Feature, area: int) -> Cost:  # type: ignore[override]
-            return Cost()
-
-    try:
-        kept, text = KeptText(), MEANT.replace("t = conv_3x3(c4)", "t = tracked(c4)")
+    kept, text = KeptText(), MEANT.replace("t = conv_3x3(c4)", "t = tracked(c4)")
+    with tracked_layer() as inferred:
         for number in (1, 2):
             assert analysis("#\n" * number + text, kept).checked.architecture is not None
             assert len(inferred) == number
-    finally:
-        del CUSTOM["tracked"]
 
 
 def test_what_is_kept() -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import random_decoders
+from tracked_layer import tracked_layer
 from zoo_files import ZOO
 
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source
-from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, primitive
 from nasdsl.semantics import expansion_cache
 from nasdsl.semantics.check import Checked, sample_fillings
 from nasdsl.semantics.expansion_cache import LARGE, ExpansionCache
@@ -233,21 +232,7 @@ def test_the_limit_of_nesting_counts_cached_calls() -> None:
 
 
 def test_custom_layers_are_not_cached() -> None:
-    inferred = []
-
-    @primitive("tracked")
-    @dataclass(frozen=True, slots=True)
-    class Tracked(CustomLayer):
-        def infer(self, inputs: list[Feature]) -> Feature:  # type: ignore[override]
-            inferred.append(inputs[0])
-            return inputs[0]
-
-        def cost(self, inputs: object, out: Feature, area: int) -> Cost:  # type: ignore[override]
-            return Cost()
-
-    try:
-        text = decoder("x1 = mine(c3, width=64)\n x2 = mine(c3, width=64)", before="op mine(x, width=width) = tracked(x)\n")
+    text = decoder("x1 = mine(c3, width=64)\n x2 = mine(c3, width=64)", before="op mine(x, width=width) = tracked(x)\n")
+    with tracked_layer() as inferred:
         assert check_source(Source("<text>", text)).architecture is not None
         assert len(inferred) == 2
-    finally:
-        del CUSTOM["tracked"]
